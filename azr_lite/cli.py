@@ -107,7 +107,7 @@ def _ready_output() -> None:
     if sys.stdout is None:
         print("azr-lite: standard output is closed, so nothing is printed", file=sys.stderr)
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+    if getattr(sys.stdout, "errors", "") in ("strict", "surrogateescape") and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
 
 
@@ -161,8 +161,8 @@ def _overview() -> str:
 
 def _value_of(option: str, example: str, arguments: list[str]) -> str | None:
     """What the command line gives for an option; None where it does not."""
-    found = next((value for flag, value in pairwise([*arguments, ""]) if flag == option), None)
-    found = next((one.partition("=")[2] for one in arguments if one.startswith(f"{option}=")), found)
+    words = [part for one in arguments for part in (one.split("=", 1) if one.startswith(f"{option}=") else [one])]
+    found = dict(pairwise([*words, ""])).get(option)  # the last, as tyro takes it
     if found is not None and (not found or found.startswith("-")):
         raise ConfigError(f"{option} has no value; give one, such as {option} {example}")
     return found

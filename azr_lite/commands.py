@@ -307,9 +307,9 @@ def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> None:
         runs: Run directories.
         output: The file; not given: RUN/report.html, for several runs comparison.html here.
     """
-    if not runs:
-        raise ConfigError("azr-lite report needs a run directory, such as: azr-lite report runs/nano-seed0")
-    print(az.Run(runs[0]).report(output, against=runs[1:]))
+    from azr_lite.observe.report import write_report
+
+    print(write_report(runs, output))
 
 
 def analyse(run: RunPath, *, periods: int = 4, explain: Flag = False, json: Json = False) -> None:

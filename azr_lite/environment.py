@@ -41,9 +41,9 @@ def require_training(what: str) -> None:
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "WANDB_ERROR_REPORTING": "false",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "0" if sys.stderr.isatty() else "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "0" if (bars := bool(sys.stderr and sys.stderr.isatty())) else "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",
-        **({} if sys.stderr.isatty() else {"TQDM_DISABLE": "1"}),
+        **({} if bars else {"TQDM_DISABLE": "1"}),
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
     }.items():

@@ -56,6 +56,7 @@ def test_a_dry_run_says_what_the_run_would_meet(tmp_path, capsys, monkeypatch):
     ("words", "said"),
     [
         (["nano", "--output-dir", "full"], "! directory full exists already; go on with it by"),
+        (["nano", "--output-dir", "full/file/x"], "full/file: not a folder to write to; choose another --output-dir"),
         (["smoke", "--model", "./none.gguf"], "! model there is no file none.gguf"),
         (["smoke", "--model", "full"], "! model full holds no model (config.json is missing)"),
         (["smoke", "--model", "some/model"], "! model some/model is not on this machine and the hub cannot be reached"),
@@ -207,6 +208,7 @@ def test_resume_offers_what_may_change(capsys):
         ("nano", {"preset": "nano", "steps": 50}),
         ("smoke --seed 3", {"preset": "smoke", "seed": 3}),
         ("--preset=smoke", {"preset": "smoke"}),
+        ("--preset=cpu-0.5b --steps 2 --preset smoke --steps 3", {"preset": "smoke", "steps": 3, "n_mc": 2}),
         ("--task-types deduction,abduction", {"task_types": ["deduction", "abduction"], "micro_batch_size": 16}),
         ("--batch-size 8", {"batch_size": 8, "micro_batch_size": 13}),
         ("--report-to none", {"report_to": []}),
@@ -260,8 +262,9 @@ def test_the_status_of_a_run_is_zero_only_where_nothing_is_left_to_do(summary, s
 SHOW = [sys.executable, "-m", "azr_lite", "show", "data_samples/runs/whole/nano-small", "--step", "2"]
 
 
-def test_an_output_that_lacks_a_character_gets_a_question_mark():
-    surroundings = {**os.environ, "PYTHONIOENCODING": "cp1252", "COLUMNS": "80"}
+@pytest.mark.parametrize("encoding", ["cp1252", "cp1252:surrogateescape"])  # the second: as in Python's C locale
+def test_an_output_that_lacks_a_character_gets_a_question_mark(encoding):
+    surroundings = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"}
     done = subprocess.run(SHOW, capture_output=True, check=True, env=surroundings)
     assert done.stderr == b""
     assert "r?" in done.stdout.decode("cp1252"), "the bar over r is no letter of cp1252"
@@ -287,6 +290,12 @@ def test_an_output_that_is_closed_is_said_once():
     )
     assert done.returncode == 0
     assert done.stderr.splitlines() == ["azr-lite: standard output is closed, so nothing is printed"]
+
+
+def test_a_closed_standard_error_does_not_stop_a_run():
+    words = [*SHOW[:3], "run", "nano", "--output-dir", "runs/none", "--dry-run"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *words], stdout=subprocess.PIPE, text=True, check=True)
+    assert "nothing was run; without --dry-run it starts" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["", "run", "plan", "eval", "report", "export", "bench", "bench nano"])

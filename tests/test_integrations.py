@@ -149,6 +149,16 @@ def test_a_folder_has_a_card_and_is_read_by_the_library(played, tmp_path, capsys
         write_tasks(played, str(folder))
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_no_file_in_the_way(played, tmp_path, monkeypatch):
+    place = tmp_path / "tasks.parquet"
+    with monkeypatch.context() as full:
+        full.setattr("azr_lite.rundir.os.fsync", lambda file: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+        with pytest.raises(RunDirectoryError, match=r"cannot write .*tasks.parquet: No space left .* another --to"):
+            write_tasks(played, str(place))
+    assert not place.exists()
+    assert write_tasks(played, str(place)) == str(place)
+
+
 def test_what_is_no_set_of_tasks_is_said(tmp_path):
     with pytest.raises(RunDirectoryError, match="there is no run at"):
         read_rows(tmp_path / "nowhere")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -46,13 +48,38 @@ def test_runs_are_listed_with_state_step_and_gain(runs, capsys, monkeypatch):
 
 
 def test_long_names_and_odd_characters_fit_in_80_columns(runs, capsys):
-    (runs / ("x" * 50 + "\x1b[2J")).mkdir()
-    shutil.copy(runs / "done" / "run.json", runs / ("x" * 50 + "\x1b[2J"))
-    shutil.copy(runs / "done" / "config.json", runs / ("x" * 50 + "\x1b[2J"))
+    odd = runs / ("x" * 50 + "\x1b[2J\nü")
+    odd.mkdir()
+    shutil.copy(runs / "done" / "run.json", odd)
+    shutil.copy(runs / "done" / "config.json", odd)
     assert main(["list", str(runs)]) == 0
     printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 + 4, "a run is one line"
     assert max(map(len, printed.splitlines())) <= 80
     assert "\x1b" not in printed
+
+
+def test_a_gain_is_over_the_untrained_policy_or_not_told(runs, capsys):
+    (runs / "done/eval/before.json").unlink()
+    assert main(["list", str(runs / "done"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["gain"] is None
+
+
+def test_one_run_that_cannot_be_read_hides_no_other(runs, capsys, monkeypatch):
+    (runs / "done/timing.jsonl").unlink()
+    (runs / "done/timing.jsonl").mkdir()
+    monkeypatch.chdir(runs)
+    assert main(["list", "."]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]] == ["not", "running", "not"]
+
+
+def test_a_run_that_died_before_its_first_step_is_not_starting_for_ever(runs, capsys):
+    for path in (runs / "deep/going").glob("*.jsonl"):
+        path.unlink()
+    for age, state in ((60, "starting"), (7200, "silent")):
+        os.utime(runs / "deep/going", (time.time() - age,) * 2)
+        assert main(["list", str(runs / "deep"), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["state"].split()[0] == state
 
 
 @pytest.mark.parametrize(("folder", "said"), [("nowhere", "nowhere is no folder"), ("other", "holds no run")])
@@ -69,7 +96,9 @@ def test_env_says_what_a_bug_report_needs(capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert main(["env"]) == 0
     printed = capsys.readouterr().out
-    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in printed.splitlines())
+    assert max(map(len, printed.splitlines())) <= 80
+    whole = re.sub(r"\n {18}", " ", printed)  # a long line goes on under its text
+    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in whole.splitlines())
     assert facts["azr-lite"].startswith(f"{__version__}, commit ")
     assert {"python", "cores", "memory", "gpu", "libraries", "sandbox", "variables"} <= facts.keys()
     assert "CUDA_VISIBLE_DEVICES=-1" in facts["variables"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from azr_lite.cli import main
+from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.scores import Item, Result, compare_paired, summarize
 from azr_lite.observe import report as module
 from azr_lite.observe.reader import POINTS, Curve, Point, open_run
@@ -367,7 +368,7 @@ def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "replace", refused)
-    with pytest.raises(module.ConfigError, match=r"choose another --output$"):
+    with pytest.raises(RunDirectoryError, match=r"choose another --output$"):
         module.write_report([WHOLE], tmp_path / "report.html")
 
 
@@ -487,6 +488,10 @@ def test_the_command_writes_the_page_and_overwrites_only_reports(tmp_path, capsy
     assert "needs a run directory" in capsys.readouterr().err
     assert main(["report", str(run), str(run), "--output", str(tmp_path / "new" / "two.html")]) == 0
     assert (tmp_path / "new" / "two.html").stat().st_size > 1000
+    (run / "summary.json").write_text("{}")
+    (run / "metrics.jsonl").write_bytes(before + b'{"st')
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().err.count("ends in the middle of a line") == 1, "a warning is said once"
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path):

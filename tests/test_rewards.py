@@ -224,6 +224,8 @@ def test_own_rewards_have_names_and_are_found_by_them(tmp_path, monkeypatch):
     config = Config(reward=names)
     assert load_rewards(config, own) == own
     assert name_rewards("surprise") == (("surprise",), {})
+    with pytest.raises(ConfigError, match=r"pi cannot be made here \(the first argument must be callable"):
+        load_rewards(Config(reward=("math:pi",)), {})
     with pytest.raises(ConfigError, match=r"Brief\(…\) cannot be made here .* give the object itself"):
         load_rewards(config, {})
     assert load_rewards(Config(reward=(names[3],)), {})[names[3]] is brief_of_here

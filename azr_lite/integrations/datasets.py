@@ -8,6 +8,7 @@ import functools
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import form_checked, open_run
 from azr_lite.prompts import get_style
-from azr_lite.rundir import RunDir, write_text
+from azr_lite.rundir import RunDir, write_bytes, write_text
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks.base import get_task_type
@@ -97,14 +98,14 @@ def write_tasks(run: str | Path, to: str, private: bool = True) -> str:
         raise ConfigError(f"{to} is there already; give a new place, or remove it")
     kinds = {name: Value(NUMBERS.get(name, "string")) for name in COLUMNS}
     features = Features({name: List(kind) if name in LISTS else kind for name, kind in kinds.items()})
-    rows = list(task_rows(opened))
-    if not rows:
+    if not (rows := list(task_rows(opened))):
         raise ConfigError(f"{run} holds no valid task yet; let it play a step")
+    Dataset.from_list(rows, features=features).to_parquet(table := BytesIO())
     if place.suffix != ".parquet":
         place.mkdir(parents=True)
-        write_text(place / "README.md", card(opened, rows))
+        write_text(place / "README.md", card(opened, rows), "--to")
         place /= "tasks.parquet"
-    Dataset.from_list(rows, features=features).to_parquet(str(place))
+    write_bytes(place, table.getvalue(), "--to")
     return to
 
 

@@ -47,7 +47,7 @@ class Diagnosis:
     def __repr__(self) -> str:
         found, steps = self.findings, self.summary.steps
         said = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "nothing found"
-        lines = textwrap.wrap(f"{self.path}: {steps} steps, {said}", 80)
+        lines = textwrap.wrap(f"{self.path}: {steps} step{'s' * (steps != 1)}, {said}", 80)
         for one in found:
             lines.append(f"\n{one.name}")
             for label, words in (("evidence", one.evidence), ("cure", one.cure)):

@@ -39,8 +39,7 @@ def open_run(path: str | Path) -> RunDir:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             if file.read(1) not in (b"", b"\n"):
-                cure = "restore it from a copy, or `azr-lite resume` the run"
-                print(f"{log} ends in the middle of a line, which is left out; {cure}", file=sys.stderr)
+                print(f"{log} ends in the middle of a line, left out here; a copy may have it whole", file=sys.stderr)
     return run
 
 
@@ -269,7 +268,7 @@ class Followed:
         """finished, stopped, starting, running, or silent for how long."""
         if self.summary is not None:
             return "finished" if self.summary.get("finished") else "stopped"
-        if not self.last:
+        if not self.last and not self.given_up:
             return "starting"
         return f"silent {clock(self.quiet_s)}" if self.quiet_s > max(SILENT_S, 10 * mean(self.pace)) else "running"
 

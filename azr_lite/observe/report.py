@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from azr_lite.config import Config
-from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
+from azr_lite.errors import AzrError, ConfigError, EvaluationError
 from azr_lite.evaluation.scores import Result, compare_paired, read_result
 from azr_lite.metrics import STAGES, mean
 from azr_lite.nano.language import skeleton
@@ -220,18 +220,16 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
     page = report(paths)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, page, "--output")
     except OSError as error:
         raise ConfigError(f"cannot make {file.parent}: {error.strerror}; choose another --output") from error
-    except RunDirectoryError as error:
-        raise ConfigError(str(error)) from error
+    write_text(file, page, "--output")
     return file
 
 
 def report(paths: Sequence[str | Path]) -> str:
     """The page of one run, or of several side by side. Errors of `azr_lite.errors` say what is missing or foreign."""
     if not 1 <= len(paths) <= MOST_RUNS:
-        raise ConfigError(f"a report covers 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
+        raise ConfigError(f"a report needs a run directory, or several: 1 to {MOST_RUNS}, not {len(paths)}")
     runs = [RunFacts(open_run(path)) for path in paths]
     shared = os.path.commonpath([facts.run.path.resolve().parent for facts in runs])
     for facts in runs:

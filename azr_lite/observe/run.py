@@ -116,7 +116,7 @@ class Run:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
 
         `output`: the file; when not given RUN/report.html, or comparison.html here where runs are compared. `against`:
-        up to seven of these. ConfigError: the file exists and is not a report, or cannot be written.
+        up to seven of these. ConfigError: the file exists and is not a report.
         """
         from azr_lite.observe.report import write_report
 
@@ -233,10 +233,10 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for path in found:
         rows.append({"path": str(path), "state": "not readable", "done": 0, "steps": 0, "gain": None, "model": ""})
-        with suppress(AzrError):
+        with suppress(AzrError, OSError):
             run = Followed(RunDir.open(path))
-            accuracy = [point.y for point in run.held_out.get("all", [])]
-            gain = 100 * (accuracy[-1] - accuracy[0]) if len(accuracy) > 1 else None
+            points = run.held_out.get("all", [])
+            gain = 100 * (points[-1].y - points[0].y) if len(points) > 1 and points[0].x == 0 else None
             model = run.config.model.rpartition("/")[2]
             rows[-1] |= {"state": run.state, "done": run.done, "steps": run.config.steps, "gain": gain, "model": model}
     return rows
@@ -246,7 +246,7 @@ def table_of_runs(rows: Sequence[dict[str, Any]]) -> str:
     """What `list_runs` found, in 80 columns."""
     lines = [f"{'run':34} {'state':12} {'steps':>9} {'gain':>6}  model"]
     for row in rows:
-        path = printable(row["path"])
+        path = printable(row["path"]).replace("\n", " ")
         name = path if len(path) <= 34 else f"…{path[-33:]}"
         steps = f"{row['done']}/{row['steps']}" if row["steps"] else ""
         gain = "" if row["gain"] is None else f"{row['gain']:+.1f}"

@@ -141,7 +141,7 @@ def fitting_presets() -> list[str]:
 
 
 def machine_text(facts: dict[str, Any]) -> str:
-    """The facts of `describe_machine` or `describe_setup`, one line each."""
+    """The facts of `describe_machine` or `describe_setup`, in 80 columns."""
     gpu, layers = facts["gpu"], facts["sandbox"]["layers"]
     off = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
     walls = f"without {off}" if off else f"all of {', '.join(layers)}"
@@ -159,4 +159,5 @@ def machine_text(facts: dict[str, Any]) -> str:
         missing = ", ".join(facts["missing"])
         lines["presets that fit"] = ", ".join(facts["presets"]) or "none"
         lines["training"] = f"needs {missing}: pip install 'azr-lite[train]'" if missing else "everything is here"
-    return "\n".join(f"{name:<17} {value}" for name, value in lines.items())
+    shape = {"subsequent_indent": " " * 18, "break_on_hyphens": False, "break_long_words": False}
+    return "\n".join(textwrap.fill(f"{name:<17} {value}", 80, **shape) for name, value in lines.items())

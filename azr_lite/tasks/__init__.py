@@ -25,4 +25,4 @@ def import_own(module: str, what: str) -> ModuleType:
         return importlib.import_module(module)
     except Exception as error:
         why = f"{what} names the module {module!r}, which cannot be imported ({cause(error)})"
-        raise ConfigError(f"{why}; mend it, or give its right name") from error
+        raise ConfigError(f"{why}; mend it, or start in its folder") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from azr_lite.config import Config
 from azr_lite.environment import require_training
-from azr_lite.errors import AzrError, ConfigError, ModelError
+from azr_lite.errors import AzrError, ConfigError, ModelError, RunDirectoryError
 from azr_lite.planner.plan import Plan, plan
 from azr_lite.planner.text import plan_text
 from azr_lite.planner.vram import detect_gpu, trainable_parameters
@@ -64,6 +64,9 @@ def _directory(path: Path, go_on: bool) -> str:
         newest = last_whole_checkpoint(path)
         return f"{path} holds a run, which goes on from {newest.name if newest else 'its start'}"
     RunDir.refuse_existing(path)
+    above = next(place for place in path.absolute().parents if place.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise RunDirectoryError(f"cannot make {path} in {above}: not a folder to write to; choose another --output-dir")
     return f"{path} is new"
 
 
