@@ -216,8 +216,7 @@ class Config:
 
     # ---- evaluation
     eval_problems: int = 300
-    """Held-out problems per task type, solved greedily before and after; 0: none. But for nano there are 100; none for
-    task types of your own."""
+    """Held-out problems per task type, asked before and after; 0: none. Real models have 100, your own types none."""
     eval_every: int = 0
     """Steps between further held-out evaluations; 0: only before and after."""
     stop_patience: int = 0

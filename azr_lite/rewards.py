@@ -312,7 +312,8 @@ def _imported(name: str) -> RewardFunction:
     try:
         for part in attribute.split("."):
             found = getattr(found, part)
-        return functools.partial(found() if isinstance(found, type) else found).func  # TypeError: no function
+        reward = found() if isinstance(found, type) else found
+        return _name_of(reward) and reward  # ConfigError where it cannot be called
     except (AttributeError, TypeError) as error:
         again = f"correct the name, or give the object itself, from Python: rewards={attribute}"
         raise ConfigError(f"the reward {name} cannot be made here ({error}); {again}") from error

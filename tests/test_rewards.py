@@ -224,7 +224,7 @@ def test_own_rewards_have_names_and_are_found_by_them(tmp_path, monkeypatch):
     config = Config(reward=names)
     assert load_rewards(config, own) == own
     assert name_rewards("surprise") == (("surprise",), {})
-    with pytest.raises(ConfigError, match=r"pi cannot be made here \(the first argument must be callable"):
+    with pytest.raises(ConfigError, match=r"3\.14\d* is not a reward; give a name, a function"):
         load_rewards(Config(reward=("math:pi",)), {})
     with pytest.raises(ConfigError, match=r"Brief\(…\) cannot be made here .* give the object itself"):
         load_rewards(config, {})

@@ -350,9 +350,7 @@ def upper_half(model: PreTrainedModel) -> dict[str, Any]:
     """`LoraConfig`'s settings for adapters on the linear layers of the upper half of the model's blocks."""
     blocks = getattr(model.get_decoder(), "layers", None)
     if blocks is None:
-        raise ModelError(
-            f"lora_layers='upper', but {type(model).__name__} has no list of layers; use lora_layers='all'"
-        )
+        raise ModelError(f"lora_layers='upper', but {type(model).__name__} has no list of layers; use 'all'")
     linear = {name.rpartition(".")[2] for name, part in blocks.named_modules() if isinstance(part, torch.nn.Linear)}
     upper = list(range(len(blocks) // 2, len(blocks)))
     return {"target_modules": sorted(linear), "layers_to_transform": upper, "layers_pattern": "layers"}

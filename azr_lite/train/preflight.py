@@ -16,7 +16,7 @@ from azr_lite.environment import require_training
 from azr_lite.errors import AzrError, ConfigError, ModelError, RunDirectoryError
 from azr_lite.planner.plan import Plan, plan
 from azr_lite.planner.text import plan_text
-from azr_lite.planner.vram import detect_gpu, trainable_parameters
+from azr_lite.planner.vram import GB, detect_gpu, trainable_parameters
 from azr_lite.presets import PRESETS, preset
 from azr_lite.prompts.words import COMPACT
 from azr_lite.rundir import RunDir
@@ -24,7 +24,7 @@ from azr_lite.tasks import get_task_type
 from azr_lite.train.checkpoints import last_whole_checkpoint
 from azr_lite.train.companions import choose, runs_on_cpu
 from azr_lite.train.distributed import check_count, world
-from azr_lite.train.source import GB, is_cached, local_model
+from azr_lite.train.source import is_cached, local_model
 from azr_lite.verifier import rules_of
 
 

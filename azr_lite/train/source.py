@@ -12,8 +12,7 @@ from typing import Any
 
 from azr_lite.errors import ModelError
 from azr_lite.pace import Pace
-
-GB = 1e9
+from azr_lite.planner.vram import GB
 
 
 def refuse_old_torchao(tuning: str) -> None:
