@@ -341,7 +341,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("clip", lambda value: 0 < value < 1, "the PPO ratio is clipped to 1 ± clip; use between 0 and 1 (paper: 0.2)"),
     ("adam_beta2", lambda value: 0 < value < 1, "use between 0 and 1 (paper: 0.999)"),
     ("vllm_memory", lambda value: 0 < value < 1, "a share of the GPU's memory; use between 0 and 1 (such as 0.3)"),
-    ("memory_mb", lambda value: value >= 64, "a Python child needs 64 MiB to start; use 64 or more"),
+    ("memory_mb", lambda value: 64 <= value <= 2**20, "a Python child needs 64 MiB to start; use 64 to 1048576"),
 )  # fmt: skip
 """Names of settings, what their value must satisfy, and the end of the sentence where it does not."""
 

@@ -44,6 +44,7 @@ def test_presets_are_valid_and_survive_json(name):
         ({"seed": True}, "whole number"),
         ({"seed": 2**32}, "below 2**32"),
         ({"memory_mb": 1}, "64 MiB"),
+        ({"memory_mb": 10**15}, "use 64 to 1048576"),
         ({"model": ""}, "model is empty"),
         ({"save_every": -1}, "negative"),
         ({"tuning": "qlora", "generation": "vllm-server", "model": "m"}, "destroys a 4-bit one"),
