@@ -134,7 +134,7 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
         yield Finding("no update", shown, "see that advantages are set")
     elif rate == 0 or 0 <= norm < 1e-6:
         shown = f"largest learning rate {rate:g}, gradient norm {norm:g}"
-        yield Finding("no update", shown, "set learning_rate above 0")
+        yield Finding("no update", shown, "set learning_rate above 0; see that replies earn different rewards")
     for role, checked in s.roles.items():
         r = checked.correlation
         if r is None or r > 0.35:
