@@ -227,7 +227,7 @@ class Reporter:
         """Sentences about the run, one per line."""
         for line in lines:
             if not self.quiet:
-                self.console.print(f"[dim]·[/dim] {escape(line)}")
+                self.console.print(f"[dim]·[/dim] {escape(line)}", soft_wrap=True)  # a command stays whole
 
     def progress(self, what: str, total: int, begun: int = 0) -> AbstractContextManager[Callable[..., None]]:
         """Inside, the callable tells how much of a long piece of work is done."""
