@@ -75,7 +75,9 @@ def learning() -> bytes:
     from azr_lite.observe.style import figure, line, look, png
 
     made, (left, right) = figure(1, 2, (10.4, 3.7))
-    curves = json.loads((MEASURED / "nano-curve.json").read_text(encoding="utf-8"))["arms"]
+    curves: dict[str, Any] = {}
+    for name in ("nano-curve-shuffled", "nano-curve"):  # of two seeds; of five, without that control
+        curves |= json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))["arms"]
     for place, (arm, file) in enumerate(ARMS.items()):
         own, runs = look(arm, place), curves[arm]["curve"]
         steps, rows = [int(step) for step in runs[0]], 100 * np.array([list(run.values()) for run in runs])

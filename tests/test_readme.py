@@ -453,6 +453,18 @@ def test_headline_numbers_are_those_of_the_kept_measurements():
             line for line in MEASURED.splitlines() if line.startswith(f"| {name.replace('all', 'all types')} | ")
         )
         assert row.replace("**", "").strip("| ").split(" | ")[1:] == numbers
+    curves = {}
+    for file in ("nano-curve-shuffled", "nano-curve"):
+        curves |= json.loads((ROOT / "data_samples" / "benchmarks" / f"{file}.json").read_text())["arms"]
+    for arm in ("self-play", "solver only", "shuffled rewards"):
+        means = [
+            f"{100 * sum(one) / len(one):.1f}" for one in zip(*map(dict.values, curves[arm]["curve"]), strict=True)
+        ]
+        assert f"| {arm} | {' | '.join(means[step] for step in (0, 2, 3, 4, 5, 6, 7, 8, 10))} |" in MEASURED
+    gains = [[100 * (run["25"] - run["0"]) for run in curves[arm]["curve"]] for arm in ("self-play", "solver only")]
+    assert "after 25 steps {:+.1f} points, without it {:+.1f}".format(*(sum(own) / len(own) for own in gains)) in README
+    apart = [f"{one - other:.1f}" for one, other in zip(*gains, strict=True)]
+    assert f"by {', '.join(apart[:-1])} and {apart[-1]}" in MEASURED
     kept = json.loads((ROOT / "data_samples" / "benchmarks" / "nano-passk.json").read_text())
     columns = list(zip(*kept["problems"].values(), strict=True))[1:]
     tries = [round(100 * sum(right > 0 for right in column) / len(column)) for column in columns]
