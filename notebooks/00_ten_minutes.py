@@ -22,7 +22,7 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (1,960 words); 4 exercises (4 points, about 13 minutes); 7 seconds and 159 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (1,960 words); 4 exercises (4 points, about 13 minutes); 6 seconds and 158 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 13 minutes to read (2,652 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 156 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,652 words); 5 exercises (10 points, about 38 minutes); 9 seconds and 155 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #

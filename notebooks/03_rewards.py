@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 14 minutes to read (2,716 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 150 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,716 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 149 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #

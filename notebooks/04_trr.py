@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 16 minutes to read (3,273 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 16 minutes to read (3,273 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 151 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #

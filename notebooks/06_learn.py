@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 13 minutes to read (2,644 words); 3 exercises (5 points, about 19 minutes); 6.6 minutes and 227 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,535 words); 3 exercises (5 points, about 19 minutes); 5.6 minutes and 227 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
@@ -273,7 +273,7 @@ az.Run(RUN).dashboard()
 
 # %% [markdown]
 # **What you should see.** First a dotted line, "no update": the held-out level of the untrained model. For about twelve steps neither held-out
-# accuracy nor reply length moves much. Then replies get longer, and held-out accuracy climbs: in the stored run from 44 to 70 % [67, 73], most of it between steps 20 and 30. (In profile ci there are four tiny steps, which show nothing.)
+# accuracy nor reply length moves much. Then replies get longer, and held-out accuracy climbs: in the stored run from 44 to 70 % [67, 73], most of it between steps 20 and 30.
 #
 # **If you see something else**: a picture that never moves for minutes means the process has died; `print(LOG.read_text()[-800:])` says why.
 #
@@ -410,14 +410,12 @@ show(
 #
 # Why are the first two lines so alike? The answers that *measure* a task's r̄ are the ones that train the solver (`solver_data="reuse"`). The paper
 # throws them away and asks anew.
-#
-# **If you see something else**: in profile ci (four tiny steps), or with a small `STEPS`, there is nothing to see yet.
 
 # %% [markdown]
 # ## 7. How sure is it?
 #
 # The nano model is asked 300 held-out problems of each type. Their programs contain a pair or a triple of operations that neither the
-# warm start nor any buffer has seen. 300 is not infinity: a score of 140 out of 300 could have been 150 with other problems.
+# warm start nor any buffer has seen. A score of 140 out of 300 could have been 150 with other problems.
 # **[Wilson's interval](glossary.md#wilsons-interval)** says how far such a share may be off, with p = right/n and z = 1.959964 for 95 %:
 #
 # $$\frac{p + \frac{z^2}{2n} \pm z\sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}$$
@@ -485,9 +483,6 @@ show(made, "Held-out accuracy of the live run by task type over its steps, with 
 
 # %% [markdown]
 # **What you should see.** Three bands. Deduction leaves its old band far below; abduction clearly; induction's bands still overlap.
-#
-# **If you see something else**: in profile ci five problems per type give bands half the picture high. That *is* the lesson: with n = 5 nobody
-# can say anything.
 #
 # A band covers the luck of the *problems*. It does not cover the luck of the *seed*: another seed is another run. For that, one has to run
 # again.
@@ -573,9 +568,9 @@ for arm in ("self-play", "solver only"):
 # **What you should see.** The trained proposer moves to longer programs (1.91 → 3.02 operations); the untrained one stays below two. But after
 # fifty steps this does not show even on the hardest problems: +17.2 points against +17.6.
 #
-# It shows on the way there. The table is of five more runs of each arm, with the same seeds and an evaluation every five steps: after 25 steps
-# self-play has gained 22 points, solver only 7, and self-play is ahead in each of the five seeds. Harder tasks make thinking pay sooner. After 45
-# steps nothing is left of the difference: a comparison of two end points would have missed it.
+# It shows on the way there. The table is of five more runs of each arm, evaluated every five steps: after 25 steps
+# self-play has gained 22 points, solver only 7, and self-play is ahead in each of the five seeds. Harder tasks reward thinking sooner. After 45
+# steps no difference is left: two end points would have hidden it.
 
 # %% [markdown]
 # ## 9. What kind of gain is it?
@@ -654,8 +649,7 @@ for arm in (
 # proposer: +15.3. One global baseline, GRPO or token whitening: +22.9 to +26.1.
 #
 # What may you say? "No references" is clear: even its best seed is far from self-play's worst. For the three estimators you may say only that
-# *at this scale, with two seeds, no difference was seen*. That is not "there is none". (And remember: after 50 steps, solver only had caught
-# up. It learns later rather than less.)
+# *at this scale, with two seeds, no difference was seen*. That is not "there is none".
 #
 # Now you. Choose an arm, guess what its curves will do, and let it play. The same seed gives the same seed tasks, so the beginnings are
 # alike. In profile ci the recorded run with seed 200 is drawn instead.
@@ -715,8 +709,7 @@ show(
 
 # %% [markdown]
 # **What you should see** for *solver only*: with self-play the tasks get harder (solve rate falls from 70 to 55 %); the proposer that does not
-# learn goes on with its easy mix. Do its solver's thoughts stay shorter? The lines run together for some fifteen steps and only then
-# begin to part, in the stored run and in the recorded one with seed 200. Two seeds make a guess.
+# learn goes on with its easy mix, and from about step 16 its solver thinks less.
 #
 # With *one global baseline* you should see nearly the same two lines twice. With *no references* look at how new tasks and
 # their difficulty drift apart from the buffer. Twenty steps prove nothing; they give you a guess worth testing.
@@ -728,6 +721,5 @@ show(
 # * Training reward is no measure of learning in self-play: the tasks move. Held-out problems, an interval, several seeds, and controls are.
 # * Say what kind of gain you have. Here: elicitation.
 #
-# **Go on:** change `SEED` and run all again; was your gain luck? Set `plan["learning_rate"] = 2e-3`, ten times the preset's, before the run starts, and watch
-# gradient norm and entropy. Then let
+# **Go on:** change `SEED` and run all again. Then let
 # [notebook 07](07_lora.ipynb) do this with a real model, or learn in [notebook 08](08_reading_a_run.ipynb) to recognise the runs that went wrong.

@@ -23,7 +23,7 @@
 #
 # **Before this:** notebook 06; what a linear map in PyTorch is.
 #
-# **Budget:** 14 minutes to read (2,787 words); 4 exercises (6 points, about 22 minutes); 22 seconds and 711 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,787 words); 4 exercises (6 points, about 22 minutes); 24 seconds and 650 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 06.
 #
-# **Budget:** 15 minutes to read (2,938 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,938 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 153 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 01 to 03.
 #
-# **Budget:** 11 minutes to read (2,183 words); 5 exercises (9 points, about 35 minutes); 10 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 11 minutes to read (2,183 words); 5 exercises (9 points, about 35 minutes); 6 seconds and 115 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #

@@ -19,17 +19,17 @@
 # <!-- header: made by make notebooks -->
 # | | notebook | you will be able to | exercises (points) | 2 CPU cores | needs |
 # |---|---|---|---|---|---|
-# | 00 | [Absolute Zero in ten minutes](00_ten_minutes.ipynb) | say what *propose*, *solve* and *verify* mean; run one whole self-play step; tell what your machine can run | 4 (4) | 7 s, 159 MiB | numpy, matplotlib |
+# | 00 | [Absolute Zero in ten minutes](00_ten_minutes.ipynb) | say what *propose*, *solve* and *verify* mean; run one whole self-play step; tell what your machine can run | 4 (4) | 6 s, 158 MiB | numpy, matplotlib |
 # | 01 | [Task triplets: one program, three task types](01_triplets.ipynb) | build deduction, abduction and induction from a triplet; judge answers by value; keep a buffer | 6 (12) | 3 s, 130 MiB | numpy, matplotlib |
-# | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 5 (10) | 10 s, 156 MiB | numpy, matplotlib |
-# | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 3 s, 150 MiB | numpy, matplotlib |
-# | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with REINFORCE++ (one global baseline), GRPO, RLOO and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 6 s, 152 MiB | numpy, matplotlib |
+# | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 5 (10) | 9 s, 155 MiB | numpy, matplotlib |
+# | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 3 s, 149 MiB | numpy, matplotlib |
+# | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with REINFORCE++ (one global baseline), GRPO, RLOO and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 6 s, 151 MiB | numpy, matplotlib |
 # | 05 | [Absolute Zero in 130 lines](05_build_it.ipynb) | write sampling, log-probabilities, loss, update and the outer loop; train a language model by self-play yourself; show that your loss and gradient are the package's | 6 (13) | 266 s, 833 MiB | torch |
-# | 06 | [Watch it learn on your laptop](06_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 396 s, 227 MiB | torch |
-# | 07 | [LoRA self-play on one GPU](07_lora.ipynb) | plan memory; say what the numbers of a real model's run allow; launch, watch, stop and resume a run; publish an adapter | 4 (6) | 22 s, 711 MiB | torch |
-# | 08 | [Reading a run](08_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 4 s, 154 MiB | the core package, matplotlib |
-# | 09 | [Scaling to 3B–14B full fine-tuning](09_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 138 MiB | the core package, matplotlib |
-# | 10 | [Make it yours](10_make_it_yours.ipynb) | add a task type in about 60 lines; test it; report it | 5 (9) | 10 s, 116 MiB | numpy, matplotlib |
+# | 06 | [Watch it learn on your laptop](06_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 333 s, 227 MiB | torch |
+# | 07 | [LoRA self-play on one GPU](07_lora.ipynb) | plan memory; say what the numbers of a real model's run allow; launch, watch, stop and resume a run; publish an adapter | 4 (6) | 24 s, 650 MiB | torch |
+# | 08 | [Reading a run](08_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 4 s, 153 MiB | the core package, matplotlib |
+# | 09 | [Scaling to 3B–14B full fine-tuning](09_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 134 MiB | the core package, matplotlib |
+# | 10 | [Make it yours](10_make_it_yours.ipynb) | add a task type in about 60 lines; test it; report it | 5 (9) | 6 s, 115 MiB | numpy, matplotlib |
 # <!-- /header -->
 
 # %% [markdown]

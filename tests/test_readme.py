@@ -460,7 +460,7 @@ def test_headline_numbers_are_those_of_the_kept_measurements():
         means = [
             f"{100 * sum(one) / len(one):.1f}" for one in zip(*map(dict.values, curves[arm]["curve"]), strict=True)
         ]
-        assert f"| {arm} | {' | '.join(means[step] for step in (0, 2, 3, 4, 5, 6, 7, 8, 10))} |" in MEASURED
+        assert f"| **{arm}** | {' | '.join(means[step] for step in (0, 2, 3, 4, 5, 6, 7, 8, 10))} |" in MEASURED
     gains = [[100 * (run["25"] - run["0"]) for run in curves[arm]["curve"]] for arm in ("self-play", "solver only")]
     assert "after 25 steps {:+.1f} points, without it {:+.1f}".format(*(sum(own) / len(own) for own in gains)) in README
     apart = [f"{one - other:.1f}" for one, other in zip(*gains, strict=True)]
