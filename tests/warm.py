@@ -72,6 +72,10 @@ def _main(module, words, env, writer):
     os.dup2(writer.fileno(), 1)
     os.dup2(writer.fileno(), 2)
     writer.close()
+    # the old ones may have been of a file
+    sys.stdout, sys.stderr = (open(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
+        open(number, "w", 1, "utf-8", closefd=False) for number in (1, 2)
+    )  # the old ones may be of a file
     os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(env)
