@@ -74,8 +74,6 @@ def _main(module, words, env, writer):
     writer.close()
     # the old ones may have been of a file
     sys.stdout, sys.stderr = (open(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
-        open(number, "w", 1, "utf-8", closefd=False) for number in (1, 2)
-    )  # the old ones may be of a file
     os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(env)
