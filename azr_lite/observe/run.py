@@ -116,7 +116,7 @@ class Run:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
 
         `output`: the file; when not given RUN/report.html, or comparison.html here where runs are compared. `against`:
-        up to seven of these. ConfigError: the file exists and is not a report.
+        up to seven of these. ConfigError: the file exists and is no report. RunDirectoryError: it cannot be written.
         """
         from azr_lite.observe.report import write_report
 
